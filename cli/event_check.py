@@ -1,7 +1,7 @@
 """`events check`: rows of the online store with their events folded in, beside rows of a rebuild at the same moment."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from recommender.monitoring.event_consistency import (
     Difference,
     Logged,
     Rebuilt,
+    ahead_of_rows,
     differences,
     is_shipped,
     logged_users,
@@ -73,7 +74,8 @@ def check_and_show(settings: Settings, num_users: int) -> bool:
     users = len({one.user_id for one in checked.found})
     console.print(
         f"Shoppers with events compared at {at:%Y-%m-%d %H:%M:%S} UTC: {checked.compared:,}. Different: {users:,}, in "
-        f"{len(checked.found):,} fields. Left out (events not shipped yet, or quarantined): {checked.waiting:,}.",
+        f"{len(checked.found):,} fields. Left out (events not shipped or quarantined, or the source has newer ones): "
+        f"{checked.waiting:,}.",
         highlight=False,
     )
     return not checked.found
@@ -112,8 +114,10 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         rows = {user: store.read(user, READ_S) for user in drawn}
         if not drawn:
             return Checked()
+        moments_us = {user: row.feature_time_us for user, row in rows.items() if row is not None}
+        ahead = ahead_of_rows(tables, segments_of(home.events), moments_us, online.at_us)
         return _compared(
-            online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables
+            online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables, ahead
         )
     finally:
         store.close()
@@ -169,6 +173,7 @@ def _compared(
     offline: Rebuilt,
     logged: Logged,
     tables: Tables,
+    ahead: Collection[str],
 ) -> Checked:
     checked, read = Checked(), tables.manifest.get("events_read") or {}
     for user, row in rows.items():
@@ -181,6 +186,7 @@ def _compared(
                 found: Sequence[Difference] = [Difference(user, "row", "none", "known")]
             elif (
                 row.feature_time_us > online.at_us
+                or user in ahead
                 or not all(is_shipped(one, read) for _, one in lines_of(row.tail))
                 or online.waits(user, row)
             ):

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.absent import show_absent
+from cli.checks import show_warnings
 from cli.days import show_last_build, show_late
 from components.check_settings.rules import check_rules
 from pipelines.local import new_run_id
@@ -63,6 +64,7 @@ def refresh_and_show(settings: Settings, *, caching: bool) -> None:
     console.print(f"[bold]Refresh[/] of {settings.source.dataset} (home: {settings.home})")
     with MemoryWatch() as memory:
         run_named(REFRESH, settings, console=console, memory=memory, caching=caching)
+    show_warnings(console, settings, "")
     show_late(console, settings)
     show_last_build(console, settings)
     show_absent(console, settings)

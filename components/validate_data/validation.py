@@ -17,6 +17,7 @@ from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
+from recommender import logs
 from recommender.datasets.checks import GROUP, SCHEMA_HOLDS, Change, Run, Shape, all_checks, changes, in_a_table
 from recommender.datasets.contract import open_views
 from recommender.datasets.facts import Known, facts
@@ -39,6 +40,7 @@ from recommender.storage.manifest import (
 )
 from recommender.storage.published import publish
 
+log = logs.get(__name__)
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
@@ -179,7 +181,7 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
             output,
             html,
             as_of=moment_of(settings.time, source),
-            previous=memory,
+            previous=comparable(memory, source),
             runs=record.runs(),
             review=record.applied,
             resources=settings.resources,
@@ -207,6 +209,24 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
         resources=settings.resources,
     )
     return verdict
+
+
+def comparable(memory: Path, source: Tables) -> Path | None:
+    """The last good run's figures, unless they still count shoppers who were forgotten since and whom the source has.
+
+    `recommender forget` measures them again, but not while a run is on. Compared with them, the shoppers' rows would be
+    lost files.
+    """
+    newest, written = source.manifest.get("forgotten", {}).get("newest"), memory / MANIFEST
+    if newest is None or not written.is_file():
+        return memory
+    if datetime.fromisoformat(newest) < datetime.fromtimestamp(written.stat().st_mtime, UTC):
+        return memory
+    log.warning(
+        "compared with no earlier run: its figures count shoppers who were forgotten since; forget them again",
+        forgotten=newest,
+    )
+    return None
 
 
 def accept_command(settings: Settings) -> str:

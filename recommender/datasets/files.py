@@ -33,7 +33,7 @@ from recommender.datasets.parts import Part, read_part
 from recommender.datasets.queries import Open
 from recommender.datasets.reading import local_files, open_file, open_query, resolve
 from recommender.datasets.returns import settle_returns
-from recommender.datasets.tables import CONTRACT, Tables
+from recommender.datasets.tables import CONTRACT, MADE_EVENT_IDS, Tables
 from recommender.datasets.values import Identifiers, collisions
 from recommender.datasets.write import write_tables
 from recommender.errors import ContractError
@@ -226,9 +226,20 @@ def _union_parts(
         selects.append(f"SELECT {', '.join(own)} FROM {part.rows}")
     connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
     if makes_event_id:
-        decisions.append("events.event_id is the number of the file and of the row in it.")
+        decisions.append(MADE_EVENT_IDS)
+        without = [", ".join(part.files) or "a query" for part in parts if "event_id" not in part.columns]
+        if len(without) < len(parts):
+            decisions.append(_unused_ids(without))
         columns = ["event_id", *(column for column in columns if column != "event_id")]
     return columns
+
+
+def _unused_ids(without: list[str]) -> str:
+    return (
+        f"events: the event_id that other parts name is not used, because {', '.join(without)} name"
+        f"{'s' if len(without) == 1 else ''} none; with an event_id in every part, an event that also comes over HTTP "
+        "counts once."
+    )
 
 
 def _number_of_file(number: int, part: Part) -> str:

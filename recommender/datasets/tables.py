@@ -28,6 +28,10 @@ REAL = pa.float64()
 
 LOGGED_BY_DAY = "logged_by_day"
 """Fact of a manifest: day of the shop -> events of the log that were added to the source's own."""
+MADE_EVENT_IDS = "events.event_id is the number of the file and of the row in it."
+"""Decision of a manifest: the source has no identifiers of events."""
+LOGGED_ID = "http:"
+"""Where it has none, the identifiers of events from the log begin so: a sender's own may look like a row's number."""
 
 EVENT_KINDS = (
     *("view", "click", "cart", "purchase", "return", "review", "search", "share"),

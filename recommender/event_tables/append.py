@@ -13,7 +13,7 @@ import duckdb
 from recommender import logs
 from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
-from recommender.datasets.tables import CONTRACT, EVENT_KINDS, LOGGED_BY_DAY, Tables
+from recommender.datasets.tables import CONTRACT, EVENT_KINDS, LOGGED_BY_DAY, LOGGED_ID, MADE_EVENT_IDS, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.forgotten_rows import without_forgotten
@@ -68,7 +68,7 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
         frames: dict[str, Frame] = {
             name: connection.sql(f"SELECT * FROM {name}") for name in CONTRACT if tables.has(name)
         }
-        added, waiting = _counts(connection)
+        added, waiting, same = _counts(connection)
         query, decided = with_returns(connection, tables, _with_events(connection, tables))
         frames["events"] = connection.sql(query)
         taken_up = _with_participations(connection, tables)
@@ -78,7 +78,9 @@ def add_logged_events(tables: Tables, folder: Path, *, resources: ResourceSettin
             tables,
             frames,
             decision=f"events: {added} came over HTTP; {waiting} more wait for a user, item or campaign that is not "
-            "known" + "".join(f". {one}" for one in decided),
+            "known"
+            + (f"; {same} have an event_id of the source, whose events stay" if same else "")
+            + "".join(f". {one}" for one in decided),
             facts={
                 "events_read": _read(segments),
                 "events_waiting": waiting,
@@ -103,10 +105,13 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables, segment
     columns = {**dict.fromkeys(_TEXTS, "VARCHAR"), **dict.fromkeys(_NUMBERS, "DOUBLE")}
     columns |= {"time_us": "BIGINT", "received_us": "BIGINT"}
     types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
+    # Where the source's identifiers are numbers of rows, one from the log that looks alike is another event.
+    event_id = f"'{LOGGED_ID}' || event_id" if MADE_EVENT_IDS in tables.manifest["decisions"] else "event_id"
     # A line without an id is a segment's seal, or was cut off by a kill and never acknowledged.
     connection.execute(
-        f"CREATE TABLE logged AS SELECT * FROM read_json({paths}, format = 'newline_delimited', ignore_errors = true, "
-        f"columns = {{{types}}}) WHERE event_id IS NOT NULL AND time_us IS NOT NULL "
+        f"CREATE TABLE logged AS SELECT * REPLACE ({event_id} AS event_id) "
+        f"FROM read_json({paths}, format = 'newline_delimited', ignore_errors = true, columns = {{{types}}}) "
+        "WHERE event_id IS NOT NULL AND time_us IS NOT NULL "
         "QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY received_us) = 1"
     )
     connection.execute(
@@ -117,12 +122,14 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables, segment
     )
 
 
-def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    added, everything = connection.execute(
+def _counts(connection: duckdb.DuckDBPyConnection) -> tuple[int, int, int]:
+    """How many events of the log are added, wait, and are in the source already."""
+    added, new, everything = connection.execute(
         "SELECT (SELECT count(*) FROM known), "
-        "(SELECT count(*) FROM logged WHERE event_id NOT IN (SELECT event_id FROM events))"
+        "(SELECT count(*) FROM logged WHERE event_id NOT IN (SELECT event_id FROM events)), "
+        "(SELECT count(*) FROM logged)"
     ).fetchall()[0]
-    return int(added), int(everything) - int(added)
+    return int(added), int(new) - int(added), int(everything) - int(new)
 
 
 def _by_day(connection: duckdb.DuckDBPyConnection, time_zone: str) -> dict[str, int]:

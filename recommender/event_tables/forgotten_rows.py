@@ -28,7 +28,8 @@ ROWS_AT_ONCE = 5_000
 def without_forgotten(tables: Tables, home: Home, *, resources: ResourceSettings = DEFAULT_RESOURCES) -> Tables:
     """Write the tables again without the rows of users who were forgotten, completely or not at all.
 
-    The manifest gets `forgotten`: the number of these users that the source still has, and table -> rows left out.
+    The manifest gets `forgotten`: the number of these users that the source still has, table -> rows left out, and when
+    the last of them was forgotten.
     Where it has none of them nothing changes.
 
     Raises:
@@ -59,11 +60,12 @@ def without_forgotten(tables: Tables, home: Home, *, resources: ResourceSettings
         if aside:
             left_out["quarantine"] = aside
         num_rows = sum(left_out.values())
+        newest = max((moment for user in users if (moment := forgotten.moment_of(user))), default=None)
         made = rewrite(
             tables,
             frames,
             decision=f"forgotten: {num_rows} rows of {len(users)} users who were forgotten are left out",
-            facts={"forgotten": {"users": len(users), "rows": left_out}},
+            facts={"forgotten": {"users": len(users), "rows": left_out, "newest": newest}},
             kept=lambda rows: rows_without(rows, forgotten),
         )
     log.info("rows of forgotten users left out", users=len(users), rows=num_rows)

@@ -3,16 +3,17 @@
 What the fold leaves for the next materialisation (docs/events.md) is not compared.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recommender.datasets.tables import Tables
+from recommender.datasets.tables import LOGGED_ID, MADE_EVENT_IDS, Tables
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import known_at_once
@@ -78,6 +79,26 @@ def logged_users(segments: Sequence[Path]) -> Logged:
             elif event["kind"] not in WITHOUT_ROW:
                 with_rows.add(event["user_id"])
     return Logged(sorted(users), quarantined, campaign_marks(segments), with_rows)
+
+
+def ahead_of_rows(tables: Tables, segments: Sequence[Path], moments_us: Mapping[str, int], at_us: int) -> set[str]:
+    """Users of whom the source itself has events since their row's moment: no row and no tail knows them yet.
+
+    Args:
+        tables: of the source, with the shipped log.
+        segments: of the log.
+        moments_us: user -> moment of the row, microseconds since 1970, UTC. What happens at it, the row lacks.
+        at_us: the moment of the rebuild, which knows nothing from there on.
+    """
+    first = LOGGED_ID if MADE_EVENT_IDS in tables.manifest["decisions"] else ""
+    lines = (parsed(line) for _, line in lines_of_segments(segments))
+    logged = {f"{first}{event['event_id']}" for event in lines if event is not None and event["user_id"] in moments_us}
+    rows = duckdb.execute(
+        "SELECT user_id, event_id, epoch_us(event_time) FROM read_parquet($1, hive_partitioning = false) "
+        "WHERE epoch_us(event_time) >= $2 AND epoch_us(event_time) < $3 AND user_id IN (SELECT unnest($4))",
+        [tables.glob("events"), min(moments_us.values(), default=0), at_us, list(moments_us)],
+    ).fetchall()
+    return {user for user, event_id, time_us in rows if time_us >= moments_us[user] and event_id not in logged}
 
 
 def is_shipped(event: Recent, read: dict[str, int]) -> bool:

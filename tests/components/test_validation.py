@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,10 +17,17 @@ import pytest
 from small_shop import SmallShop
 
 from components.validate_data.suites import load_suite
-from components.validate_data.validation import Verdict, validate, write_memory
+from components.validate_data.validation import Verdict, comparable, validate, write_memory
+from recommender.datasets.checks.alone import alone
+from recommender.datasets.contract import open_views
+from recommender.datasets.statistics import measure
 from recommender.datasets.synthetic import World, generate
 from recommender.datasets.tables import CONTRACT, Tables, open_tables
 from recommender.errors import ValidationFailed
+from recommender.event_tables.forgotten_rows import without_forgotten
+from recommender.settings import DEFAULT_RESOURCES
+from recommender.storage.forgotten import forget
+from recommender.storage.home import Home
 from recommender.storage.manifest import read_manifest, write_manifest
 
 Change = Callable[[pa.Table], pa.Table]
@@ -189,3 +196,36 @@ def test_the_page_counts_months_by_the_shops_own_calendar(tmp_path: Path) -> Non
     html = page.read_text()
     assert "2024-04" in html
     assert not re.search(r"2024-02(?!-)", html), "in Shanghai no event is of February"
+
+
+@pytest.mark.parametrize(
+    ("reviews_a_day", "days_without_stars", "lost"),
+    [(1, (20, 21), False), (1, range(20, 32), True), (2, (20, 21), False), (6, (20,), True)],
+)
+def test_stars_that_few_reviews_of_some_days_lack_are_no_lost_column(
+    tmp_path: Path, reviews_a_day: int, days_without_stars: tuple[int, ...], lost: bool
+) -> None:
+    first, lines = datetime(2024, 1, 1, 9, tzinfo=UTC), ["user_id,kind,event_time,item_id,amount,rating"]
+    for day in range(60):
+        moments = [(first + timedelta(days=day, minutes=k)).isoformat() for k in range(12)]
+        lines += [f"{k},purchase,{moment},tin,9.5," for k, moment in enumerate(moments)]
+        stars = "" if day in days_without_stars else "4"
+        lines += [f"{k},review,{moment},tin,,{stars}" for k, moment in enumerate(moments[:reviews_a_day])]
+    shop = SmallShop(tmp_path, parts={**SmallShop(tmp_path).parts, "events": 'file = "events.csv"\n'})
+    shop.write("events.csv", "\n".join(lines))
+    with open_views(shop.read(), DEFAULT_RESOURCES) as connection:
+        found = measure(connection, open_tables(tmp_path / "tables"), datetime(2024, 4, 1, tzinfo=UTC))
+    (check,) = (one for one in alone(found) if one.name == "events.rating.empty")
+    assert check.holds != lost, check
+
+
+def test_shoppers_who_were_forgotten_since_the_last_good_run_are_no_lost_files(tmp_path: Path) -> None:
+    tables, home, memory = SmallShop(tmp_path).read(), Home(tmp_path / "home"), tmp_path / "memory"
+    home.root.mkdir()
+    forget(home, ["18"], datetime.now(UTC) - timedelta(minutes=1))
+    write_memory(Verdict(outcomes=(), figures={}), memory)
+    without = without_forgotten(tables, home)
+    assert comparable(memory, without) == memory, "its figures never counted that shopper"
+    forget(home, ["17"], datetime.now(UTC) + timedelta(minutes=1))
+    assert comparable(memory, without_forgotten(without, home)) is None
+    assert comparable(tmp_path / "no memory", without) == tmp_path / "no memory"

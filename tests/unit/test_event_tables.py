@@ -39,8 +39,13 @@ def event(name: str, kind: str, **fields: Any) -> dict[str, Any]:
     return {"event_id": name, "kind": kind, "user_id": "17", "time_us": AT_US, "received_us": AT_US, **fields}
 
 
-def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_path: Path) -> None:
-    tables, folder = SmallShop(tmp_path).read(), tmp_path / "log"
+@pytest.mark.parametrize("own_ids", [True, False], ids=["source has event_id", "source has none"])
+def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_path: Path, own_ids: bool) -> None:
+    shop, folder = SmallShop(tmp_path), tmp_path / "log"
+    if own_ids:
+        head, *lines = EVENTS.splitlines()
+        shop.write("events.csv", "\n".join([f"event_id,{head}", *(f"o-{at},{line}" for at, line in enumerate(lines))]))
+    tables = shop.read()
     (first,) = [event_id for (event_id,) in ask(tables, "SELECT event_id FROM events ORDER BY event_time LIMIT 1")]
     bought = event("bought", "purchase", item_id="tin", amount=3.5, basket_id="b")
     write(
@@ -60,12 +65,16 @@ def test_logged_events_are_rows_of_the_tables_once_and_unknown_ones_wait(tmp_pat
     made = add_logged_events(tables, folder)
     columns, moment = "event_id, kind, event_time, amount, rating", "TIMESTAMPTZ '2024-03-15 09:00:00+00'"
     rows = ask(made, f"SELECT {columns} FROM events WHERE event_time = {moment} ORDER BY 1")
+    # The number of a row is no identifier: an event whose own looks like one is another event.
+    first_of_log, more = ("", []) if own_ids else ("http:", [(f"http:{first}", "purchase", AT, 99.0, None)])
     assert rows == [
-        ("bought", "purchase", AT, 3.5, None),
-        ("of another", "view", AT, None, None),
-        ("reviewed", "review", AT, None, 4.0),
+        *more,
+        (f"{first_of_log}bought", "purchase", AT, 3.5, None),
+        (f"{first_of_log}of another", "view", AT, None, None),
+        (f"{first_of_log}reviewed", "review", AT, None, 4.0),
     ]
-    assert made.manifest["rows"]["events"] == before + 3
+    assert made.manifest["rows"]["events"] == before + len(rows)
+    assert ("1 have an event_id of the source" in str(made.manifest["decisions"])) == own_ids
     taken_up = "SELECT user_id, campaign_id, participated_at FROM participations ORDER BY 3"
     assert ask(made, taken_up) == [*known_before, ("17", "spring", AT)]
     assert made.manifest["events_read"] == {WRITER: 1, OTHER: 7}
@@ -146,5 +155,5 @@ def test_ingest_on_its_own_reads_the_log_as_a_run_does(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["ingest", "--settings", str(file), "--output", str(tmp_path / "made")])
     assert done.exit_code == 0, done.output
     made = open_tables(tmp_path / "made")
-    assert ask(made, "SELECT kind, amount FROM events WHERE event_id = 'bought'") == [("purchase", 3.5)]
+    assert ask(made, "SELECT kind, amount FROM events WHERE event_id = 'http:bought'") == [("purchase", 3.5)]
     assert made.manifest["events_read"] == {WRITER: 0}

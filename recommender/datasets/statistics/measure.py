@@ -71,12 +71,16 @@ def measure(connection: "duckdb.DuckDBPyConnection", tables: Tables, until: date
 
 
 def _leave_out_the_log(days: dict[str, Floats], first: date, logged: Mapping[str, int]) -> None:
-    """Make shares of missing values unknown on days with events over HTTP: what those leave out is no lost column."""
+    """Make shares unknown on days with events over HTTP.
+
+    What those leave out is no lost column, and a reload that is sent again under another identifier is no file that
+    was read twice.
+    """
     for text, count in logged.items():
         place = (date.fromisoformat(text) - first).days
         if 0 <= place < len(days["rows"]) and count > LOGGED_SHARE * days["rows"][place]:
             for name in days:
-                if name.startswith("null:"):
+                if name.startswith("null:") or name == "repeated":
                     days[name][place] = np.nan
 
 
