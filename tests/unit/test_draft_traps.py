@@ -197,3 +197,36 @@ def test_a_damaged_workbook_is_an_unread_file_beside_others(tmp_path: Path) -> N
     assert "cut.xlsx" in text.split("# UNREAD")[1]
     with pytest.raises(SourceError, match=r"gone\.xlsx"):
         draft_mapping([tmp_path / "gone.xlsx"])
+
+
+def test_german_headers_of_times_and_money_and_a_column_of_actions_are_known(tmp_path: Path) -> None:
+    files = {
+        "bestellungen.csv": "Bestellnr;Kundennr;Bestellt am;Artikelnr;Menge;Bezahlt CHF;Rabatt CHF;Gutschein CHF",
+        "klicks.csv": "Ereignis;Kundennr;Zeit;Aktion;Artikelnr",
+        "likes.csv": "Kundennr;Artikelnr;Zeit",
+        "retouren.csv": "Retourennr;Kundennr;Retour am;Artikelnr;Menge;Erstattet CHF",
+        "kunden.csv": "Kundennr;Kunde seit;Ort",
+        "artikel.csv": "Artikelnr;Bezeichnung;Preis CHF",
+    }
+
+    def times(hour: int) -> enumerate[str]:
+        return enumerate(f"2026-04-{day:02}T{hour}:37:{day:02}+02:00" for day in range(1, 29))
+
+    rows = {
+        "bestellungen.csv": [f"B{k};K-{k % 9};{at};A{k % 5};1;{k + 7},95;0,50;" for k, at in times(15)],
+        "klicks.csv": [
+            f"E{k};K-{k % 9};{at};{('ansicht', 'klick', 'warenkorb')[k % 3]};A{k % 5}" for k, at in times(16)
+        ],
+        "likes.csv": [f"K-{k % 9};A{k % 5};{at}" for k, at in times(17)],
+        "retouren.csv": [f"R{k};K-{k % 9};{at};A{k % 5};1;{k + 7},95" for k, at in times(18)],
+        "kunden.csv": [f"K-{k};2023-12-2{k}T03:44:26+01:00;Bern" for k in range(9)],
+        "artikel.csv": [f"A{k};Tee {k};{k + 7},95" for k in range(5)],
+    }
+    written = {name: "\n".join([head, *rows[name]]) + "\n" for name, head in files.items()}
+    made = draft(tmp_path, **{name.removesuffix(".csv"): text for name, text in written.items()})
+    assert "no column looks like" not in made
+    for column in ("Bestellt am", "Bezahlt CHF", "Rabatt CHF", "Retour am", "Erstattet CHF", "Kunde seit", "Preis CHF"):
+        assert column in "\n".join(line for line in made.splitlines() if "not used" not in line), column
+    found = {Path(part["file"]).name: part for part in tables(made)["events"] if "file" in part}
+    assert found["klicks.csv"]["values"]["kind"] == {"ansicht": "view", "klick": "click", "warenkorb": "cart"}
+    assert found["likes.csv"]["constants"]["kind"] == "like"

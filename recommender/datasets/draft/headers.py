@@ -7,6 +7,7 @@ from functools import cache
 from recommender.datasets.draft.vocabulary import (
     CENTS,
     COLUMNS,
+    CURRENCIES,
     EMAILS,
     ENTITIES,
     KEYS,
@@ -118,6 +119,8 @@ def meanings(name: str) -> dict[str, int]:
         found = meanings("_".join(word for word in words[:-1] if word != "in"))
     if not found:
         found = _moments(words)
+    if not found:
+        found = _money(words)
     if found:
         return found
     for rest in _shortened(words):
@@ -125,6 +128,13 @@ def meanings(name: str) -> dict[str, int]:
         if found:
             return found
     return {}
+
+
+def _money(words: tuple[str, ...]) -> dict[str, int]:
+    """Meanings of a name that says a currency: Preis CHF. A coupon in money is what it took off."""
+    rest = tuple(word for word in words if word not in _words(CURRENCIES))
+    found = meanings("_".join(rest)) if rest and len(rest) < len(words) else {}
+    return {"coupon_discount": AFTER_PREFIX} if found and set(found) <= {"coupon"} else found
 
 
 def is_cents(name: str) -> bool:

@@ -103,14 +103,15 @@ COLUMNS = {
         "joinedat joined joindate signupdate signup signupat registeredat registrationdate registered membersince "
         "since customersince becamememberon createdat created datecreated accountcreated accountcreatedat "
         "optintime profilecreatedon firstseen 注册时间 注册日期 入会时间 入会日期 开卡时间 fechaalta "
-        "fecharegistro registriertam anmeldedatum dateinscription datacadastro"
+        "fecharegistro registriertam anmeldedatum dateinscription datacadastro kundeseit kundinseit mitgliedseit "
+        "clientdepuis membredepuis clientedesde miembrodesde"
     ),
     "kind": (
         "typeoperation typedoperation operationtype transactiontype documenttype doctype movementtype belegart "
         "vorgang vorgangsart tipodocumento tipomovimiento tipooperacao saletype rowtype recordtype 单据类型 业务类型 "
         "kind eventtype eventname event type action actiontype behavior behaviour behaviortype behaviourtype "
         "activity activitytype interaction interactiontype metric metricname operation activityname 行为 行为类型 "
-        "事件 事件类型 操作 操作类型 动作 类型 tipo tipoevento evento accion typ aktionstyp ereignis "
+        "事件 事件类型 操作 操作类型 动作 类型 tipo tipoevento evento accion typ aktionstyp aktion ereignis "
         "typeevenement evenement acao tipodeevento"
     ),
     "status": (
@@ -145,9 +146,13 @@ COLUMNS = {
         "extendedprice linesubtotal netrevenue ordervalue eventvalue paymentamount total itemlinetotal "
         "orderlinetotal productgross itemrefund 实付金额 结算金额 应付金额 买家实际支付金额 实付 支付金额 "
         "付款金额 成交金额 销售金额 销售额 金额 总价 小计 importe totallinea importetotal betrag summe umsatz "
-        "gesamtpreis zeilensumme montant montantttc ttc totalligne prixtotal montanttotal valor valortotal"
+        "gesamtpreis zeilensumme bezahlt gezahlt paye pagado montant montantttc ttc totalligne prixtotal montanttotal "
+        "valor valortotal"
     ),
-    "refund": "refundamount refundedamount refund refundtotal amountrefunded 退款金额",
+    "refund": (
+        "refundamount refundedamount refund refundtotal amountrefunded erstattet erstattung rembourse remboursement "
+        "reembolso reembolsado 退款金额"
+    ),
     "unit_price": (
         "unitprice price itemprice priceeach lineitemprice itemcost productprice sellingprice saleprice "
         "salesprice retailprice pricepaidperunit unitcost priceperunit cost 单价 价格 京东价 售价 成交价 销售价 "
@@ -252,13 +257,25 @@ MOMENTS = {
         "added add booked booking visited visit occurred happened transaction invoice checkout event log logged "
         "action review reviewed search searched rated rating played play listened returned return refunded refund "
         "posted entry receipt collector derived server venda compra pedido venta verkauf verkaufs kauf bestell "
-        "vente commande achat ticket beleg streamed watched read"
+        "vente commande achat ticket beleg streamed watched read bestellt gekauft verkauft bezahlt verfasst "
+        "geschrieben bewertet gesehen geklickt gesucht besucht retour retourniert zurueckgegeben zuruckgegeben "
+        "erstattet erstellt commandee achete achetee vendu paye payee cree creee ecrit rembourse pedido comprado "
+        "vendido pagado pago creado criado escrito devuelto devolvido"
     ),
     "starts_at": "start starts begin begins validfrom launch opens open active live",
     "ends_at": ("end ends finish finishes close closes expiry expires expire validuntil validto validthru"),
-    "joined_at": "join joined signup registered registration enrolled enrolment membersince since",
-    "targeted_at": ("sent send sends mailed delivered dispatched issued targeted exposed assigned pushed offered"),
-    "participated_at": "redeemed redeem redemption used converted claimed accepted responded",
+    "joined_at": (
+        "join joined signup registered registration enrolled enrolment membersince since registriert angemeldet "
+        "beigetreten inscrit registrado inscrito"
+    ),
+    "targeted_at": (
+        "sent send sends mailed delivered dispatched issued targeted exposed assigned pushed offered verschickt "
+        "versendet versandt gesendet zugestellt envoye envoyee enviado enviada"
+    ),
+    "participated_at": (
+        "redeemed redeem redemption used converted claimed accepted responded eingeloest eingelost genutzt angenommen "
+        "utilise utilisee canjeado usado resgatado"
+    ),
 }
 """Meaning -> what happened at a time: with one of TIME_ENDS behind it, it is a column of that meaning."""
 
@@ -280,8 +297,17 @@ TIME_ENDS = (
     "datum",
     "zeit",
     "hora",
+    "am",
+    "um",
+    "em",
 )
 """Words that make a time of what happened."""
+
+CURRENCIES = (
+    "eur usd gbp chf jpy cny rmb sek nok dkk pln czk huf ron bgn try rub uah brl mxn ars clp cop pen cad aud nzd inr "
+    "krw twd hkd sgd thb idr myr vnd php zar aed sar ils euro euros"
+)
+"""Words before or behind an amount that say its currency: Preis CHF."""
 
 CENTS = ("cents", "cent", "minor", "pence", "centimes", "centavos", "fen")
 """Words behind an amount that is in hundredths of the currency."""
