@@ -19,6 +19,7 @@ from small_shop import SmallShop
 from components.validate_data.suites import load_suite
 from components.validate_data.validation import Verdict, comparable, validate, write_memory
 from recommender.datasets.checks.alone import alone
+from recommender.datasets.checks.newest import newest
 from recommender.datasets.contract import open_views
 from recommender.datasets.statistics import measure
 from recommender.datasets.synthetic import World, generate
@@ -229,3 +230,23 @@ def test_shoppers_who_were_forgotten_since_the_last_good_run_are_no_lost_files(t
     forget(home, ["17"], datetime.now(UTC) + timedelta(minutes=1))
     assert comparable(memory, without_forgotten(without, home)) is None
     assert comparable(tmp_path / "no memory", without) == tmp_path / "no memory"
+
+
+@pytest.mark.parametrize(
+    ("views_a_day", "silent_days", "told"), [(6, 0, False), (6, 6, False), (6, 8, True), (3, 8, False)]
+)
+def test_a_week_without_a_kind_of_event_is_told_also_where_a_day_has_few(
+    tmp_path: Path, views_a_day: int, silent_days: int, told: bool
+) -> None:
+    first, lines = datetime(2024, 1, 1, 9, tzinfo=UTC), ["user_id,kind,event_time,item_id,amount"]
+    for day in range(84):
+        moments = [(first + timedelta(days=day, minutes=k)).isoformat() for k in range(40)]
+        lines += [f"{k},purchase,{moment},tin,9.5" for k, moment in enumerate(moments)]
+        views = moments[: views_a_day if day < 84 - silent_days else 0]
+        lines += [f"{k},view,{moment},tin," for k, moment in enumerate(views)]
+    shop = SmallShop(tmp_path, parts={**SmallShop(tmp_path).parts, "events": 'file = "events.csv"\n'})
+    shop.write("events.csv", "\n".join(lines))
+    with open_views(shop.read(), DEFAULT_RESOURCES) as connection:
+        found = measure(connection, open_tables(tmp_path / "tables"), datetime(2024, 4, 1, tzinfo=UTC))
+    failed = [one for one in newest(found) if one.name == "events.kind.view.silent" and not one.holds]
+    assert bool(failed) == told, failed

@@ -43,8 +43,10 @@ FEWEST_WEEKS = 8
 LEAST_LOSS, FEW_SIGMAS = 0.1, 8.0
 """The smallest loss of returning users that matters, and the deviations that it must exceed: more than `SIGMAS`, since
 a week's share has few values to learn from."""
+WEEKS_BEFORE = 4
+"""Weeks in which a kind must have come, so that a week without it is a loss. Chosen by hand."""
 USUAL_ROWS = 30
-"""Rows of a usual day below which its figures are mostly chance."""
+"""Rows of a usual day below which its figures are mostly chance, and of a week below which a kind may be silent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def newest(now: Statistics) -> list[Check]:
         for name, what, kind, values_D in _figures(now)
         for check in _judge(now, name, what, kind, values_D[:days])
     ]
-    return [*checks, *_returning(now)]
+    return [*checks, *_silent(now, days), *_returning(now)]
 
 
 def _last_day_is_partial(now: Statistics) -> bool:
@@ -190,6 +192,25 @@ def _loss(name: str, value: float) -> str:
     if name == "events.users":
         return ": some users no longer in the export?"
     return ": part of a file missing?" if name == "events.rows" else ""
+
+
+def _silent(now: Statistics, num_days: int) -> Iterator[Check]:
+    """Kinds of which the newest week has no event, also where a day has too few of them to be judged by itself."""
+    for kind in EVENT_KINDS:
+        rows_D = now.figure(f"kind:{kind}")[:num_days]
+        whole = rows_D[len(rows_D) % 7 :].reshape(-1, 7).sum(axis=1)
+        before = whole[-1 - WEEKS_BEFORE : -1]
+        if len(before) == WEEKS_BEFORE and np.min(before) >= USUAL_ROWS:
+            yield check_at(
+                f"events.kind.{kind}.silent",
+                at="events",
+                severity="warning",
+                value=float(whole[-1]),
+                least=1.0,
+                sentence=f"the newest 7 days have an event of the kind {kind}",
+                cause=f"no event of the kind {kind} {days_in_words(now, np.arange(num_days - 7, num_days))}, and at "
+                f"least {np.min(before):,.0f} in each of the {WEEKS_BEFORE} weeks before: no longer exported?",
+            )
 
 
 def _returning(now: Statistics) -> Iterator[Check]:
