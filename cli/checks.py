@@ -38,8 +38,8 @@ def validate_and_show(settings: Settings, data: Path | None, page: Path, *, acce
     console.print(f"{passed} checks hold; a run would go on. The page is {page}", highlight=False)
 
 
-def show_warnings(console: Console, settings: Settings, data_hash: str) -> None:
-    """Print every warning of the validation of these tables, and every change that was accepted, in a line each."""
+def show_warnings(console: Console, settings: Settings, data_hash: str = "") -> None:
+    """Print what failed or was accepted in the validation of these tables, or in the latest one, in a line each."""
     from components.validate_data.validation import record_of
 
     show_outcomes(console, record_of(settings).failures(data_hash))

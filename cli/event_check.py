@@ -115,7 +115,7 @@ def check(settings: Settings, tables: Tables, num_users: int, at: datetime, *, s
         if not drawn:
             return Checked()
         moments_us = {user: row.feature_time_us for user, row in rows.items() if row is not None}
-        ahead = ahead_of_rows(tables, segments_of(home.events), moments_us, online.at_us)
+        ahead = ahead_of_rows(tables, segments_of(home.events), moments_us, at, settings.resources)
         return _compared(
             online, rows, rebuilt(tables, settings, drawn, at, online.catalogue.look_rules), logged, tables, ahead
         )

@@ -64,7 +64,7 @@ def refresh_and_show(settings: Settings, *, caching: bool) -> None:
     console.print(f"[bold]Refresh[/] of {settings.source.dataset} (home: {settings.home})")
     with MemoryWatch() as memory:
         run_named(REFRESH, settings, console=console, memory=memory, caching=caching)
-    show_warnings(console, settings, "")
+    show_warnings(console, settings)
     show_late(console, settings)
     show_last_build(console, settings)
     show_absent(console, settings)

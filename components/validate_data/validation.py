@@ -17,8 +17,8 @@ from components.validate_data.remedies import cause_of_figure, remedy_for_rows
 from components.validate_data.rows import Aside, set_aside, write_clean
 from components.validate_data.suites import judge_figures, judge_schema, new_context
 from components.validate_data.verdict import Verdict
-from recommender import logs
-from recommender.datasets.checks import GROUP, SCHEMA_HOLDS, Change, Run, Shape, all_checks, changes, in_a_table
+from recommender.datasets.checks import GROUP, SCHEMA_HOLDS, Change, Check, Run, Shape, all_checks, changes, in_a_table
+from recommender.datasets.checks.check import check_at
 from recommender.datasets.contract import open_views
 from recommender.datasets.facts import Known, facts
 from recommender.datasets.moments import as_of as moment_of
@@ -40,7 +40,6 @@ from recommender.storage.manifest import (
 )
 from recommender.storage.published import publish
 
-log = logs.get(__name__)
 DERIVED = ("content_hash", "files")
 """Facts of a manifest that are computed anew for the cleaned tables."""
 SHOWN = 8
@@ -95,6 +94,7 @@ def validate(
     *,
     as_of: datetime,
     previous: Path | None = None,
+    outdated: str = "",
     runs: tuple[Run, ...] = (),
     review: Review = list,
     resources: ResourceSettings = DEFAULT_RESOURCES,
@@ -108,6 +108,7 @@ def validate(
         html: file of the page. It is always written.
         as_of: the moment of decision. Later rows are kept as labels of a back-test, and no check looks at them.
         previous: folder with figures and statistics of the last good run (`write_memory`). None without one.
+        outdated: what is wrong with those figures, so that they are not `previous`. Told as a warning.
         runs: the good runs so far, the latest last.
         review: marks the failures that a person accepted.
         resources: threads, the limit of memory, and where temporary files lie.
@@ -141,6 +142,7 @@ def validate(
         checks = [
             *facts(connection, Known.of(source), as_of),
             *([] if changed or earlier.shape is None else [SCHEMA_HOLDS]),
+            *([_not_compared(outdated)] if outdated else []),
             *all_checks(statistics, earlier.statistics, earlier.runs, reaches=source.log_end.date()),
         ]
         judged = judge_figures(context, found, earlier.figures, checks)
@@ -175,13 +177,15 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
     home = Home.of(settings)
     memory, record = home.validated(source_name(settings)), record_of(settings)
     source = open_tables(tables)
+    outdated = counts_forgotten(memory, source)
     try:
         verdict = validate(
             tables,
             output,
             html,
             as_of=moment_of(settings.time, source),
-            previous=comparable(memory, source),
+            previous=None if outdated else memory,
+            outdated=outdated,
             runs=record.runs(),
             review=record.applied,
             resources=settings.resources,
@@ -211,22 +215,23 @@ def _validate_step(tables: Path, output: Path, html: Path, settings: Settings) -
     return verdict
 
 
-def comparable(memory: Path, source: Tables) -> Path | None:
-    """The last good run's figures, unless they still count shoppers who were forgotten since and whom the source has.
+def counts_forgotten(memory: Path, source: Tables) -> str:
+    """What is wrong with the last good run's figures. Empty: nothing.
 
-    `recommender forget` measures them again, but not while a run is on. Compared with them, the shoppers' rows would be
-    lost files.
+    They still count shoppers whom the source has and who were forgotten since. `recommender forget` measures them
+    again, but not while a run is on. Compared with them, the shoppers' rows would be lost files.
     """
     newest, written = source.manifest.get("forgotten", {}).get("newest"), memory / MANIFEST
     if newest is None or not written.is_file():
-        return memory
+        return ""
     if datetime.fromisoformat(newest) < datetime.fromtimestamp(written.stat().st_mtime, UTC):
-        return memory
-    log.warning(
-        "compared with no earlier run: its figures count shoppers who were forgotten since; forget them again",
-        forgotten=newest,
-    )
-    return None
+        return ""
+    return "compared with no earlier run, whose figures count shoppers who were forgotten since: forget them again"
+
+
+def _not_compared(why: str) -> Check:
+    sentence = "the last good run's figures can be compared with"
+    return check_at("events.user_id.forgotten", severity="warning", value=1.0, most=0.0, sentence=sentence, cause=why)
 
 
 def accept_command(settings: Settings) -> str:

@@ -30,8 +30,6 @@ LOGGED_BY_DAY = "logged_by_day"
 """Fact of a manifest: day of the shop -> events of the log that were added to the source's own."""
 MADE_EVENT_IDS = "events.event_id is the number of the file and of the row in it."
 """Decision of a manifest: the source has no identifiers of events."""
-LOGGED_ID = "http:"
-"""Where it has none, the identifiers of events from the log begin so: a sender's own may look like a row's number."""
 
 EVENT_KINDS = (
     *("view", "click", "cart", "purchase", "return", "review", "search", "share"),
@@ -213,6 +211,14 @@ class Tables:
     def currency(self) -> str | None:
         """ISO 4217 code of the currency of all amounts. None where the source does not say."""
         return self.manifest.get("currency")
+
+    @property
+    def logged_id(self) -> str:
+        """What the identifiers of events from the log begin with here.
+
+        Where the source has no identifiers, a sender's own may look like the number of a row.
+        """
+        return "http:" if MADE_EVENT_IDS in self.manifest["decisions"] else ""
 
     @property
     def event_time_has_hours(self) -> bool:

@@ -13,7 +13,7 @@ import duckdb
 from recommender import logs
 from recommender.datasets import ingest
 from recommender.datasets.engine import open_engine
-from recommender.datasets.tables import CONTRACT, EVENT_KINDS, LOGGED_BY_DAY, LOGGED_ID, MADE_EVENT_IDS, Tables
+from recommender.datasets.tables import CONTRACT, EVENT_KINDS, LOGGED_BY_DAY, Tables
 from recommender.datasets.write import Frame
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.forgotten_rows import without_forgotten
@@ -105,11 +105,9 @@ def _create_views(connection: duckdb.DuckDBPyConnection, tables: Tables, segment
     columns = {**dict.fromkeys(_TEXTS, "VARCHAR"), **dict.fromkeys(_NUMBERS, "DOUBLE")}
     columns |= {"time_us": "BIGINT", "received_us": "BIGINT"}
     types = ", ".join(f"{name}: '{kind}'" for name, kind in columns.items())
-    # Where the source's identifiers are numbers of rows, one from the log that looks alike is another event.
-    event_id = f"'{LOGGED_ID}' || event_id" if MADE_EVENT_IDS in tables.manifest["decisions"] else "event_id"
     # A line without an id is a segment's seal, or was cut off by a kill and never acknowledged.
     connection.execute(
-        f"CREATE TABLE logged AS SELECT * REPLACE ({event_id} AS event_id) "
+        f"CREATE TABLE logged AS SELECT * REPLACE ('{tables.logged_id}' || event_id AS event_id) "
         f"FROM read_json({paths}, format = 'newline_delimited', ignore_errors = true, columns = {{{types}}}) "
         "WHERE event_id IS NOT NULL AND time_us IS NOT NULL "
         "QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY received_us) = 1"

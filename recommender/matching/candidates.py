@@ -20,6 +20,7 @@ Dropped = Literal["unknown", "not_started", "ended", "excluded", "taken_up", "hi
 """Why a campaign is no candidate, in the order in which it is checked. `excluded`: the request excludes it. `taken_up`:
 the user has taken it up already, and repeats are not allowed. `hidden`: the user has hidden or disliked it."""
 NOTHING: Mapping[str, Dropped] = MappingProxyType({})
+"""No campaign is out by what the user did."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recommender.datasets.tables import LOGGED_ID, MADE_EVENT_IDS, Tables
+from recommender.datasets.contract import open_views
+from recommender.datasets.tables import Tables
 from recommender.decisions.names import SegmentName
 from recommender.event_tables.segments import campaign_marks, lines_of_segments, parsed
 from recommender.events.counters import known_at_once
@@ -28,7 +28,7 @@ from recommender.matching.look_rules import LookRules
 from recommender.matching.open_campaigns import TAKEN_UP, campaign_code
 from recommender.matching.packed_history import PackedBaskets, unpack_history, unpack_rings
 from recommender.monitoring.look_consistency import looks_apart
-from recommender.settings import Settings
+from recommender.settings import ResourceSettings, Settings
 from recommender.storage.home import Home
 from recommender.storage.ids import IdsFile
 from recommender.storage.scratch import scratch_folder
@@ -81,23 +81,30 @@ def logged_users(segments: Sequence[Path]) -> Logged:
     return Logged(sorted(users), quarantined, campaign_marks(segments), with_rows)
 
 
-def ahead_of_rows(tables: Tables, segments: Sequence[Path], moments_us: Mapping[str, int], at_us: int) -> set[str]:
+def ahead_of_rows(
+    tables: Tables, segments: Sequence[Path], moments_us: Mapping[str, int], at: datetime, resources: ResourceSettings
+) -> set[str]:
     """Users of whom the source itself has events since their row's moment: no row and no tail knows them yet.
 
     Args:
         tables: of the source, with the shipped log.
         segments: of the log.
         moments_us: user -> moment of the row, microseconds since 1970, UTC. What happens at it, the row lacks.
-        at_us: the moment of the rebuild, which knows nothing from there on.
+        at: the moment of the rebuild, which knows nothing from there on.
+        resources: threads and memory for the search.
     """
-    first = LOGGED_ID if MADE_EVENT_IDS in tables.manifest["decisions"] else ""
     lines = (parsed(line) for _, line in lines_of_segments(segments))
-    logged = {f"{first}{event['event_id']}" for event in lines if event is not None and event["user_id"] in moments_us}
-    rows = duckdb.execute(
-        "SELECT user_id, event_id, epoch_us(event_time) FROM read_parquet($1, hive_partitioning = false) "
-        "WHERE epoch_us(event_time) >= $2 AND epoch_us(event_time) < $3 AND user_id IN (SELECT unnest($4))",
-        [tables.glob("events"), min(moments_us.values(), default=0), at_us, list(moments_us)],
-    ).fetchall()
+    logged = {
+        f"{tables.logged_id}{event['event_id']}"
+        for event in lines
+        if event is not None and event["user_id"] in moments_us
+    }
+    with open_views(tables, resources) as connection:
+        rows = connection.execute(
+            "SELECT user_id, event_id, epoch_us(event_time) FROM events "
+            "WHERE event_time >= make_timestamptz($1) AND event_time < $2 AND user_id IN (SELECT unnest($3))",
+            [min(moments_us.values(), default=0), at, list(moments_us)],
+        ).fetchall()
     return {user for user, event_id, time_us in rows if time_us >= moments_us[user] and event_id not in logged}
 
 

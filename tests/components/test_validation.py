@@ -17,7 +17,7 @@ import pytest
 from small_shop import SmallShop
 
 from components.validate_data.suites import load_suite
-from components.validate_data.validation import Verdict, comparable, validate, write_memory
+from components.validate_data.validation import Verdict, counts_forgotten, validate, write_memory
 from recommender.datasets.checks.alone import alone
 from recommender.datasets.checks.newest import newest
 from recommender.datasets.contract import open_views
@@ -201,7 +201,14 @@ def test_the_page_counts_months_by_the_shops_own_calendar(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("reviews_a_day", "days_without_stars", "lost"),
-    [(1, (20, 21), False), (1, range(20, 32), True), (2, (20, 21), False), (6, (20,), True)],
+    [
+        (1, (20, 21), False),
+        (1, range(20, 32), True),
+        (2, (20, 21), False),
+        (2, (20, 22), False),
+        (4, (20, 22), True),
+        (6, (20,), True),
+    ],
 )
 def test_stars_that_few_reviews_of_some_days_lack_are_no_lost_column(
     tmp_path: Path, reviews_a_day: int, days_without_stars: tuple[int, ...], lost: bool
@@ -226,10 +233,15 @@ def test_shoppers_who_were_forgotten_since_the_last_good_run_are_no_lost_files(t
     forget(home, ["18"], datetime.now(UTC) - timedelta(minutes=1))
     write_memory(Verdict(outcomes=(), figures={}), memory)
     without = without_forgotten(tables, home)
-    assert comparable(memory, without) == memory, "its figures never counted that shopper"
+    assert counts_forgotten(memory, without) == "", "its figures never counted that shopper"
     forget(home, ["17"], datetime.now(UTC) + timedelta(minutes=1))
-    assert comparable(memory, without_forgotten(without, home)) is None
-    assert comparable(tmp_path / "no memory", without) == tmp_path / "no memory"
+    tables = without_forgotten(without, home)
+    outdated, source_end = counts_forgotten(memory, tables), datetime(2024, 3, 14, tzinfo=UTC)
+    assert "forget them again" in outdated
+    assert counts_forgotten(tmp_path / "no memory", tables) == ""
+    whole = SmallShop(tmp_path / "whole").read()
+    verdict = validate(whole.folder, tmp_path / "sound", tmp_path / "page.html", as_of=source_end, outdated=outdated)
+    assert [one.severity for one in verdict.outcomes if outdated in one.in_short()] == ["warning"]
 
 
 @pytest.mark.parametrize(

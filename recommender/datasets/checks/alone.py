@@ -9,6 +9,7 @@ Shapes: D days, H 24 hours.
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recommender.datasets.checks.check import (
     DEVIATION,
@@ -193,8 +194,8 @@ def _empty(now: Statistics) -> Iterator[Check]:
         elif known_D.any() and np.median(share_D[known_D]) <= FILLED:
             counted_D = now.counted(column)
             empty_D = known_D & (np.nan_to_num(share_D) >= EMPTY)
-            run = heaviest_run(empty_D, counted_D)
-            if run is not None and _is_no_chance(share_D, counted_D, run):
+            run = heaviest_run(empty_D, np.where(empty_D, counted_D, 0.0))
+            if run is not None and _is_no_chance(share_D, counted_D, empty_D, run):
                 value = float(empty_D.sum() / known_D.sum())
                 cause = f"{column} is empty {days_in_words(now, run)} and filled on the other days: no longer exported?"
         elif known_D.any() and np.median(share_D[known_D]) >= EMPTY:
@@ -212,9 +213,9 @@ def _empty(now: Statistics) -> Iterator[Check]:
         )
 
 
-def _is_no_chance(share_D: Floats, counted_D: Floats, run: tuple[int, int]) -> bool:
-    """Whether so many rows in a row would not lack a value by chance, as often as a row usually lacks one."""
-    rows = float(counted_D[run[0] : run[1] + 1].sum())
+def _is_no_chance(share_D: Floats, counted_D: Floats, empty_D: NDArray[np.bool_], run: tuple[int, int]) -> bool:
+    """Whether the rows of a run's empty days would not all lack a value by chance, as often as a row usually does."""
+    rows = float(np.where(empty_D, counted_D, 0.0)[run[0] : run[1] + 1].sum())
     judged_D = np.isfinite(share_D) & (counted_D >= FEW_ROWS)
     judged_D = judged_D if judged_D.any() else np.isfinite(share_D)
     usual = max(float(np.median(share_D[judged_D])), RARELY_EMPTY)

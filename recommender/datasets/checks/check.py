@@ -89,27 +89,21 @@ def check_at(
     )
 
 
-def heaviest_run(flagged_D: NDArray[np.bool_], weight_D: NDArray[np.float64]) -> tuple[int, int] | None:
-    """First and last place of the run of flagged days that weighs most. Runs that one other day parts count as one."""
+def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
+    """First and last place of the longest run of flagged days. Runs that `bridge` other days part count as one."""
+    return heaviest_run(flagged_D, np.ones(len(flagged_D)), bridge=bridge)
+
+
+def heaviest_run(
+    flagged_D: NDArray[np.bool_], weight_D: NDArray[np.float64], *, bridge: int = 1
+) -> tuple[int, int] | None:
+    """First and last place of the run of flagged days whose days, from first to last, weigh most. Bridged likewise."""
     best: tuple[int, int] | None = None
     places = np.flatnonzero(flagged_D)
-    for run in np.split(places, np.flatnonzero(np.diff(places) > 2) + 1) if len(places) else ():
+    for run in np.split(places, np.flatnonzero(np.diff(places) > bridge + 1) + 1) if len(places) else ():
         first, last = int(run[0]), int(run[-1])
         if best is None or weight_D[first : last + 1].sum() > weight_D[best[0] : best[1] + 1].sum():
             best = first, last
-    return best
-
-
-def longest_run(flagged_D: NDArray[np.bool_], *, bridge: int = 1) -> tuple[int, int] | None:
-    """First and last place of the longest run of flagged days. Runs that `bridge` other days part count as one."""
-    best: tuple[int, int] | None = None
-    start = end = -1
-    for place in np.flatnonzero(flagged_D).tolist():
-        if start < 0 or place - end > bridge + 1:
-            start = place
-        end = place
-        if best is None or end - start > best[1] - best[0]:
-            best = (start, end)
     return best
 
 
