@@ -141,12 +141,19 @@ class _Online:
         return fold.folded(user, row, self.store.names_of(row), self.at_us)
 
     def waits(self, user: str, row: PackedUser) -> bool:
-        """Whether something came back of which the row has purchases: that may wait for the next materialisation."""
+        """Whether an event may wait for the next materialisation.
+
+        That is a return of what the row has, or one from before the row's moment after a run that found no log.
+        """
         shopper = unpack(user, row.content, {row.layout: self.store.names_of(row)})
         bought = unpack_user(shopper.affinity, self.catalogue.numbering).values[0]
         new = (event for _, event in lines_of(row.tail) if not self.readings.has_read(row.feature_time_us, event))
         rows = self.catalogue.item_rows
-        return any(event.kind == "return" and rows.get(event.item_id or "", 0) in bought for event in new)
+        if any(event.kind == "return" and rows.get(event.item_id or "", 0) in bought for event in new):
+            return True
+        # The run of such a moment found no log, so its source was taken for complete up to it.
+        earlier = any(event.time_us < row.feature_time_us for _, event in lines_of(row.tail))
+        return earlier and row.feature_time_us not in self.readings.by_moment
 
     def differing(self, user: str, row: PackedUser, offline: Rebuilt, logged: Logged) -> list[Difference]:
         events = [event for _, event in lines_of(row.tail) if event.time_us <= self.at_us]
